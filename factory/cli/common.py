@@ -1,0 +1,84 @@
+"""What the commands share: settings from `--set`, progress, tables."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+
+from fucina.factory.errors import RecipeError
+from fucina.factory.progress import SILENT, Console, Progress
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`a=1`, `b.c=[x, y]` as a nested mapping; values are YAML.
+
+    Raises:
+        RecipeError: no `=`.
+    """
+    import yaml
+
+    result: dict[str, Any] = {}
+    for pair in pairs:
+        dotted, equals, raw = pair.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {pair}: expected key=value", "for example --set threshold=0.8")
+        *parents, last = dotted.split(".")
+        target = result
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = yaml.safe_load(raw) if raw else None
+    return result
+
+
+def engine_specs(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`teacher=replay:FILE#MODEL` as engine settings by role.
+
+    Raises:
+        RecipeError: no `=`.
+    """
+    specs: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        role, equals, address = pair.partition("=")
+        if not equals:
+            raise RecipeError(
+                f"--engine {pair}: expected ROLE=ENGINE:ADDRESS", "for example --engine scorer=nano:large"
+            )
+        engine, _, rest = address.partition(":")
+        specs[role] = {"engine": engine, "address": rest}
+    return specs
+
+
+def progress_for(*, quiet: bool) -> Progress:
+    """Bars for people, nothing for scripts."""
+    return SILENT if quiet else Console()
+
+
+def echo_json(value: Any) -> None:
+    """Print a value for a script."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+
+
+def echo_table(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> None:
+    """Print aligned columns; numbers to the right."""
+    table = [[_cell(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *table]) for i in range(len(header))]
+    numeric = [bool(table) and all(_is_number(row[i]) for row in table) for i in range(len(header))]
+    for row in [list(header), *table]:
+        cells = [c.rjust(w) if number else c.ljust(w) for c, w, number in zip(row, widths, numeric, strict=True)]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_number(text: str) -> bool:
+    return text == "" or text.replace(",", "").replace(".", "").replace("-", "").isdigit()
+
+
+def reasons_text(reasons: Mapping[str, int]) -> str:
+    """`duplicate 3, language 2`."""
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())

@@ -1,0 +1,1 @@
+"""Engines: who answers and who scores. One file each, loaded by name."""

@@ -1,0 +1,1 @@
+"""Recipes, the stages they name, and the formats they write."""

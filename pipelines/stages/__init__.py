@@ -1,0 +1,1 @@
+"""Stages, one file each: `fucina stage NAME` runs any of them alone."""

@@ -1,0 +1,1 @@
+"""The vocabulary every folder shares: rows, data set rows, recipes, manifests."""
