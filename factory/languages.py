@@ -14,12 +14,13 @@ from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBui
 UNDECIDED = "und"
 _MIN_LINE_WORDS = 5
 _MIN_TEXT_WORDS = 2
-_MIN_PROSE_WORDS = 8
-_NOISE = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\S+@\S+|<[^<>\n]{1,80}>|\$[^$\n]+\$|«[^»\n]{1,2000}»|“[^”\n]{1,2000}”|\"[^\"\n]{1,2000}\"",
-    re.DOTALL,
-)
-_QUOTED = re.compile(r"\"[^\"\n]{1,2000}\"?|«[^»\n]{1,2000}»|“[^”\n]{1,2000}”")
+_MIN_PROSE_WORDS = 4
+_MIN_CONFIDENCE = 0.4
+_CODE = r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\S+@\S+|<[^<>\n]{1,80}>|\$[^$\n]+\$"
+_QUOTATION = r"\"[^\"\n]{1,2000}\"|«[^»\n]{1,2000}»|“[^”\n]{1,2000}”"
+_NOISE = re.compile(f"{_CODE}|{_QUOTATION}", re.DOTALL)
+# An answer cut off inside a JSON string still shows its language, so the closing mark may be missing.
+_QUOTED = re.compile(rf"{_QUOTATION}|\"[^\"\n]{{1,2000}}")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 # The languages that post-training data for Italian meets: its neighbours, the teachers' own, the web's largest.
 # Latin is left out on purpose: with it, plain Italian sentences full of English terms are taken for Latin.
@@ -67,15 +68,13 @@ def running_text(text: str) -> str:
 
 
 def detect(text: str) -> tuple[str, float]:
-    """ISO 639-1 code and confidence in 0 to 1; `und` for text with fewer than two words."""
-    prose = running_text(text)
-    words = _WORD.findall(prose)
-    if len(words) < _MIN_TEXT_WORDS:
-        # Nothing but a quotation: better to read it than to give up.
-        prose, words = text, _WORD.findall(text)
+    """ISO 639-1 code and confidence in 0 to 1; `und` for fewer than two words, or where no language stands out."""
+    words = _WORD.findall(running_text(text))
     if len(words) < _MIN_TEXT_WORDS:
         return UNDECIDED, 0.0
     [best, *_] = _detector().compute_language_confidence_values(" ".join(words))
+    if best.value < _MIN_CONFIDENCE:
+        return UNDECIDED, best.value
     return best.language.iso_code_639_1.name.lower(), best.value
 
 

@@ -69,13 +69,13 @@ class RunDirectory:
         elif self.path.exists() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and not a run directory", "choose another folder with --out")
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / ".lock").open("w", encoding="utf-8")
+        lock = (self.path / ".lock").open("w", encoding="utf-8")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(
-                f"another process is running in {self.path}", "wait for it, or choose another --out"
-            ) from error
+            lock.close()
+            raise RunError(f"another process is running in {self.path}", "wait for it, or use another --out") from error
+        self._lock = lock
         if not self.manifest_path.exists():
             self.write_manifest(new_manifest(recipe))
 
