@@ -24,3 +24,9 @@ def shared_data() -> Path:
 def seeds() -> Path:
     """The bundled seeds."""
     return ROOT / "pipelines" / "seeds"
+
+
+@pytest.fixture(scope="session")
+def fucina_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where nano models are built, once for all tests of a session."""
+    return tmp_path_factory.mktemp("home")

@@ -19,7 +19,7 @@ from fucina.factory.engines.openai import THREAD_NAME, OpenAIEngine
 from fucina.factory.errors import EngineError, RecipeError
 from fucina.schemas.generation import GenerationRequest, Sampling
 from fucina.schemas.rows import Message
-from tests.servers import EMPTY_CHOICES, HALF_BODY, WRONG_JSON, ChatServer, Drop, Reply, Stall, answer_to, status
+from tests.servers import EMPTY_CHOICES, HALF_BODY, WRONG_JSON, ChatServer, Drop, Fault, Reply, Stall, answer_to, status
 
 
 def ask(prompt: str, *, seed: int = 7, max_tokens: int = 64, temperature: float = 0.0) -> GenerationRequest:
@@ -43,7 +43,7 @@ def engine(server: ChatServer, **settings: object) -> OpenAIEngine:
 def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(autouse=True)
@@ -256,7 +256,7 @@ print(next(results).error)
 
 
 @pytest.mark.parametrize("fault", [status(429), status(500), status(503), Drop(), HALF_BODY, Stall()])
-def test_what_passes_is_tried_again(fault: object) -> None:
+def test_what_passes_is_tried_again(fault: Fault) -> None:
     with ChatServer(lambda _prompt, attempt: fault if attempt < 3 else None) as server:
         [result] = engine(server, timeout_s=0.5).generate([ask("ciao")])
         assert (result.response, result.error) == ("Hai chiesto: ciao", None)
@@ -273,7 +273,7 @@ def test_what_passes_is_tried_again(fault: object) -> None:
         (Stall(), "no answer within 0.3 s"),
     ],
 )
-def test_what_does_not_pass_ends_as_an_error_and_the_others_go_on(fault: object, cause: str) -> None:
+def test_what_does_not_pass_ends_as_an_error_and_the_others_go_on(fault: Fault, cause: str) -> None:
     with ChatServer(lambda prompt, _attempt: fault if prompt == "domanda-1" else None) as server:
         results = {r.request_id: r for r in engine(server, timeout_s=0.3, retries=2).generate(asks(4))}
         assert server.tries("domanda-1") == 3

@@ -225,13 +225,9 @@ def test_what_does_not_fit_is_an_error_and_the_others_go_on(engine: VllmEngine) 
 
 @pytest.mark.vllm
 def test_an_answer_ends_where_the_context_ends(engine: VllmEngine) -> None:
-    prompts = (f"{'a ' * words}" for words in range(MAX_LEN))
-    full = next(
-        result
-        for prompt in prompts
-        for result in engine.generate([ask(1, prompt=prompt, max_tokens=64)])
-        if (result.prompt_tokens or 0) >= MAX_LEN - 3
-    )
+    results = engine.generate([ask(words, prompt="a " * words, max_tokens=64) for words in range(1, MAX_LEN)])
+    full = max(results, key=lambda result: result.prompt_tokens or 0)
+    assert (full.prompt_tokens or 0) > MAX_LEN - 4
     assert full.finish_reason == "length"
     assert (full.prompt_tokens or 0) + (full.completion_tokens or 0) == MAX_LEN
 

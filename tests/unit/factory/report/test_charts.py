@@ -7,7 +7,7 @@ from fucina.factory.report.axes import linear_axis
 from fucina.factory.report.charts import curve_chart, element, ratio_chart, scatter_chart, score_chart, whisker_chart
 from fucina.factory.report.scores import ScorePanel, Strip, lengths
 
-STRIP = Strip("<teacher>", 6, 1.5, 0, 2, {"chosen": (1, 0, 2), "rejected": (0, 1, 0), "unused": (0, 0, 0)})
+STRIP = Strip("<teacher>", 6, 1.5, 0, 0, 2, {"chosen": (1, 0, 2), "rejected": (0, 1, 0), "unused": (0, 0, 0)})
 
 
 def parts(svg: str, tag: str) -> list[ET.Element]:
@@ -21,7 +21,7 @@ def test_element_escapes_children_and_attributes():
 
 
 def test_scores_are_stacked_by_fate():
-    panel = ScorePanel("rules", "x", "words", linear_axis(0, 3), (STRIP,))
+    panel = ScorePanel("rules", "x", "words", None, linear_axis(0, 3), (STRIP,))
     drawn = score_chart(panel)
     paths = {path.get("class"): str(path.get("d")) for path in parts(drawn, "path")}
     assert set(paths) == {"chosen", "rejected"}, "a fate without answers draws nothing"

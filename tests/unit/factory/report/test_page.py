@@ -61,8 +61,9 @@ def test_the_page_says_what_happened(html):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
     for part in (
         "9 records in, 5 prompts left, 4 data sets", "9 = 5 left + 4 dropped", "−1 not JSON", "−1 duplicate",
-        "100% of the chosen answers are from “teacher”", "The answers of teacher (recorded-good) and student (recorded-weak) were not generated in this run",
-        "nano-a was made to show that the machinery works", "perplexity.nll", "of 5 pairs", "5 selected prompts to read",
+        "100% of the chosen answers are from “teacher”", "perplexity.nll", "of 5 pairs", "5 selected prompts to read",
+        "The answers of teacher (recorded-good) and student (recorded-weak) were not generated in this run",
+        "nano-a was made to show that the machinery works",
         "Quattordici endecasillabi", "4 prompts gave 4 train + 0 test rows", "1,200",
     ):  # fmt: skip
         assert part in text, part

@@ -40,10 +40,17 @@ def test_marks_get_one_bar_each():
     assert panel.unit == "score"
 
 
-def test_mostly_equal_scores_do_not_collapse_the_axis():
+def test_a_score_that_most_answers_share_does_not_dwarf_the_others():
     [panel] = score_panels(verdicts({"teacher": [0.0] * 500 + [0.4, 0.8]}, "repetition", "rules"), ["teacher"])
-    assert panel.axis.low == 0
-    assert panel.strips[0].above == 0
+    [strip] = panel.strips
+    assert (panel.common, strip.common, strip.above, panel.tallest) == (0, 500, 0, 1)
+    assert sum(map(sum, strip.bars.values())) == 2
+
+
+def test_no_score_is_common_where_none_has_the_majority():
+    [panel] = score_panels(verdicts({"teacher": [0.0, 0.0, 0.25, 0.5]}), ["teacher"])
+    assert panel.common is None
+    assert panel.strips[0].median == 0.125
 
 
 def test_two_valued_scores_are_gates_and_nulls_are_no_scores():
