@@ -82,3 +82,24 @@ def _is_number(text: str) -> bool:
 def reasons_text(reasons: Mapping[str, int]) -> str:
     """`duplicate 3, language 2`."""
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+
+
+def echo_evaluation(evaluation: Mapping[str, Any]) -> None:
+    """Print the evaluation table."""
+    rows = [
+        (
+            model["name"],
+            _figure(model["nll"]),
+            (model["nll_against_base"] or {}).get("outcome"),
+            _figure(model["preference"]),
+            (model["preference_against_base"] or {}).get("outcome"),
+        )
+        for model in evaluation["models"]
+    ]
+    echo_table(rows, ("model", "held-out NLL ± se", "against base", "prefers chosen ± se", "against base"))
+
+
+def _figure(figure: Mapping[str, Any] | None) -> str | None:
+    if figure is None:
+        return None
+    return f"{figure['mean']:.3f}" + ("" if figure["se"] is None else f" ± {figure['se']:.3f}")

@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from fucina.factory.cli.common import echo_json, echo_table, engine_specs, progress_for, reasons_text, settings
+from fucina.factory.cli.common import (
+    echo_evaluation,
+    echo_json,
+    echo_table,
+    engine_specs,
+    progress_for,
+    reasons_text,
+    settings,
+)
 
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="K=V", help="Override a setting; may be given again.")
@@ -129,21 +137,8 @@ def _tell(manifest: Any, folder: Path) -> None:
     evaluation = (manifest.training or {}).get("evaluation")
     if evaluation:
         typer.echo("")
-        _tell_evaluation(evaluation)
+        echo_evaluation(evaluation)
     typer.echo(f"\nreport: {folder / 'report.html'}\ndata sets: {folder / 'datasets'}")
-
-
-def _tell_evaluation(evaluation: dict[str, Any]) -> None:
-    rows = [
-        (
-            m["name"],
-            f"{m['nll']:.3f} ± {m['nll_se']:.3f}",
-            f"{m['accuracy']:.3f} ± {m['accuracy_se']:.3f}",
-            m["against_base"],
-        )
-        for m in evaluation["models"]
-    ]
-    echo_table(rows, ("model", "held-out NLL ± se", "preference accuracy ± se", "NLL against base"))
 
 
 def stage(

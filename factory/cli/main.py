@@ -10,7 +10,7 @@ from fucina.factory.errors import FucinaError, from_os_error
 
 app = typer.Typer(
     name="fucina",
-    help="Forge post-training data for small language models: prompts in; SFT, DPO, KTO and GRPO sets, models, report out.",
+    help="Forge post-training data for small language models: prompts in; SFT, DPO, KTO, GRPO sets and models out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

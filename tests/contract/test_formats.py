@@ -26,7 +26,10 @@ def selected() -> pl.DataFrame:
     rows = [
         prompt(
             f"domanda {i}",
-            candidates=[candidate("teacher", f"buona {i}"), *([candidate("student", f"no {i}", ["refusal"])] if i % 4 else [])],
+            candidates=[
+                candidate("teacher", f"buona {i}"),
+                *([candidate("student", f"no {i}", ["refusal"])] if i % 4 else []),
+            ],
         )
         for i in range(24)
     ]

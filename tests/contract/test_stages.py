@@ -29,7 +29,10 @@ def ctx(tmp_path: Path) -> Context:
     """A context with a teacher that has recorded answers to half of the rows."""
     answers = tmp_path / "answers.jsonl"
     answers.write_text(
-        "".join(f'{{"prompt": "{text}", "model": "m", "response": "Una risposta a {i}."}}\n' for i, text in enumerate(TEXTS[::2])),
+        "".join(
+            f'{{"prompt": "{text}", "model": "m", "response": "Una risposta a {i}."}}\n'
+            for i, text in enumerate(TEXTS[::2])
+        ),
         encoding="utf-8",
     )
     return Context(engines=EngineBook({"teacher": {"engine": "replay", "path": str(answers), "model": "m"}}))

@@ -58,7 +58,7 @@ def test_the_sets_read_well(demo: Path) -> None:
 
 
 def test_the_hub_would_take_the_folder(demo: Path) -> None:
-    import datasets  # noqa: PLC0415
+    import datasets
 
     for name in ("sft", "dpo", "kto", "grpo"):
         loaded = datasets.load_dataset(str(demo / "datasets" / name))
@@ -79,7 +79,8 @@ def test_models_are_trained_fused_and_evaluated(demo: Path, manifest: dict[str, 
     assert set(training["models"]) == {"sft", "kto", "sft_kto", "dpo"}
     evaluated = {model["name"]: model for model in training["evaluation"]["models"]}
     assert {"base", "sft", "kto", "sft_kto", "dpo", "fused"} <= set(evaluated)
-    assert all(model["nll"] > 0 and model["nll_se"] > 0 and 0 <= model["accuracy"] <= 1 for model in evaluated.values())
+    assert all(model["nll"]["mean"] > 0 and model["nll"]["n"] == 32 for model in evaluated.values())
+    assert all(0 <= model["preference"]["mean"] <= 1 and model["preference"]["n"] == 32 for model in evaluated.values())
     assert all((demo / model["folder"] / "model.safetensors").is_file() for model in training["models"].values())
 
 

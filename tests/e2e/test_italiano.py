@@ -13,8 +13,58 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared]
 
-ITALIAN = set("il lo la gli le un una di del della dei che è e per con non sono si come più nel alla anche questo".split())
-ENGLISH = set("the of and to is that it for with this you are be have not as your can will an from by which".split())
+ITALIAN = {
+    "il",
+    "lo",
+    "la",
+    "gli",
+    "le",
+    "un",
+    "una",
+    "di",
+    "del",
+    "della",
+    "dei",
+    "che",
+    "è",
+    "e",
+    "per",
+    "con",
+    "non",
+    "sono",
+    "si",
+    "come",
+    "più",
+    "nel",
+    "alla",
+    "anche",
+    "questo",
+}
+ENGLISH = {
+    "the",
+    "of",
+    "and",
+    "to",
+    "is",
+    "that",
+    "it",
+    "for",
+    "with",
+    "this",
+    "you",
+    "are",
+    "be",
+    "have",
+    "not",
+    "as",
+    "your",
+    "can",
+    "will",
+    "an",
+    "from",
+    "by",
+    "which",
+}
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,12 @@ stages:
   - select: {{strength: [teacher, original]}}
 formats: [sft, dpo, kto, grpo]
 """
-NAMES = [f"{a}{b}{c}" for a in ("Man", "Ber", "Tas", "Ric") for b in ("to", "va", "li", "du") for c in ("ni", "sso", "rdi", "chi")]
+NAMES = [
+    f"{a}{b}{c}"
+    for a in ("Man", "Ber", "Tas", "Ric")
+    for b in ("to", "va", "li", "du")
+    for c in ("ni", "sso", "rdi", "chi")
+]
 
 
 @pytest.fixture
@@ -75,7 +80,10 @@ def test_kill_9_at_many_moments(folder: Path) -> None:
         kills = 0
         for moment in (0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4):
             process = subprocess.Popen(
-                command(folder, "killed", "--shard-rows", "16"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                command(folder, "killed", "--shard-rows", "16"),
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
             try:
                 process.communicate(timeout=moment)
@@ -105,7 +113,9 @@ def test_an_unreachable_server_is_told_and_the_run_goes_on_later(folder: Path) -
         url = server.url
     write_recipe(folder, url)
     recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
-    (folder / "recipe.yaml").write_text(recipe.replace("concurrency: 4}", "concurrency: 4, retries: 0}"), encoding="utf-8")
+    (folder / "recipe.yaml").write_text(
+        recipe.replace("concurrency: 4}", "concurrency: 4, retries: 0}"), encoding="utf-8"
+    )
     done = subprocess.run(command(folder, "out"), cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "error: " in done.stderr
@@ -120,7 +130,9 @@ def test_a_full_disk_is_told_and_the_run_goes_on_with_more_room(folder: Path) ->
     mount = shutil.which("mount")
     if mount is None or os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)], capture_output=True, check=False
+    )
     if mounted.returncode != 0:
         pytest.skip("this machine does not let us mount a tmpfs")
     try:

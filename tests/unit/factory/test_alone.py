@@ -19,7 +19,9 @@ def stage(name: str, path: Path, out: Path, **config: Any) -> Summary:
 
 
 def lines(path: Path, rows: list[Any]) -> Path:
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
+    )
     return path
 
 
@@ -44,7 +46,9 @@ def test_unknown_fields_of_any_type_are_kept_as_they_are(tmp_path: Path) -> None
 
 
 def test_order_does_not_change_the_survivors(tmp_path: Path) -> None:
-    rows = [{"id": i, "prompt": f"Racconta la storia numero {i % 4} con molti dettagli e poche parole"} for i in range(12)]
+    rows = [
+        {"id": i, "prompt": f"Racconta la storia numero {i % 4} con molti dettagli e poche parole"} for i in range(12)
+    ]
     stage("deduplicate", lines(tmp_path / "a.jsonl", rows), tmp_path / "a.out.jsonl")
     stage("deduplicate", lines(tmp_path / "b.jsonl", rows[::-1]), tmp_path / "b.out.jsonl")
     texts = [{row["prompt"] for row in read(tmp_path / f"{name}.out.jsonl")} for name in "ab"]

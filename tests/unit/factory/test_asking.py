@@ -11,7 +11,9 @@ from fucina.schemas.rows import Message
 class Scripted:
     """An engine that answers what it is told to, and remembers what it was asked."""
 
-    def __init__(self, *, failing: Iterable[str] = (), silent: Iterable[str] = (), stop_after: int | None = None) -> None:
+    def __init__(
+        self, *, failing: Iterable[str] = (), silent: Iterable[str] = (), stop_after: int | None = None
+    ) -> None:
         self.asked: list[str] = []
         self._failing, self._silent, self._stop_after = set(failing), set(silent), stop_after
 
@@ -34,9 +36,7 @@ class Scripted:
 
 def requests(*ids: str) -> list[GenerationRequest]:
     message = Message(role="user", content="?")
-    return [
-        GenerationRequest(request_id=i, prompt_id=i, messages=[message], sampling=Sampling(), seed=0) for i in ids
-    ]
+    return [GenerationRequest(request_id=i, prompt_id=i, messages=[message], sampling=Sampling(), seed=0) for i in ids]
 
 
 def count(_: int) -> None:

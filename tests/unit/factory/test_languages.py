@@ -12,7 +12,10 @@ from fucina.factory.languages import UNDECIDED, detect, read
         ("The cat sleeps on the sofa while it rains outside.", "en"),
         ("El gato duerme en el sofá mientras afuera llueve.", "es"),
         ("Mi serve uno script Python che legga un file di testo.", UNDECIDED),
-        ('Che cosa dice questo avviso? "Liebe Mieter, am Dienstag wird das Wasser abgestellt, bitte die Hähne schließen."', "it"),
+        (
+            'Che cosa dice questo avviso? "Liebe Mieter, am Dienstag wird das Wasser abgestellt, bitte die Hähne schließen."',
+            "it",
+        ),
         ("", UNDECIDED),
         ("42", UNDECIDED),
         ("```python\nprint('hello world')\n```", UNDECIDED),

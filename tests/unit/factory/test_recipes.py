@@ -63,7 +63,11 @@ def test_bad_overrides(path: Path, override: str, message: str) -> None:
     [
         ("formats: [sft]", "fromats: [sft]", r"prova\.yaml:9: unknown key 'fromats'\n  fix: did you mean 'formats'"),
         ("name: prova", "name: Prova!", r"prova\.yaml:1: name: String should match"),
-        ("formats: [sft]", "train: {base: x, stpes: []}", r"prova\.yaml:9: unknown key 'stpes'\n  fix: did you mean 'steps'"),
+        (
+            "formats: [sft]",
+            "train: {base: x, stpes: []}",
+            r"prova\.yaml:9: unknown key 'stpes'\n  fix: did you mean 'steps'",
+        ),
         ("formats: [sft]", "train: {base: x, steps: [sftt]}", r"prova\.yaml:9: train\.steps\.0: .*'sft'"),
         ("formats: [sft]", "formats: [sft", r"prova\.yaml:\d+: not valid YAML"),
         ("name: prova\n", "", "name: Field required"),
@@ -84,7 +88,11 @@ def test_a_list_is_no_recipe(path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "kind", "message"),
     [
-        ("stages.deduplicate.treshold=0.8", RecipeError, r"stage 3 `deduplicate`: treshold.*\n.*did you mean 'threshold'"),
+        (
+            "stages.deduplicate.treshold=0.8",
+            RecipeError,
+            r"stage 3 `deduplicate`: treshold.*\n.*did you mean 'threshold'",
+        ),
         ("stages.deduplicate.threshold=2", RecipeError, "threshold: Input should be less than or equal to 1"),
         ("stages=[collekt]", PluginError, "no stage or judge is called 'collekt'.*\n.*did you mean 'collect'"),
     ],

@@ -117,7 +117,9 @@ def test_an_unfinished_stage_goes_on_or_starts_anew_when_cut_otherwise(recipe: P
 def test_changed_input_or_answers_change_the_addresses(recipe: Path, tmp_path: Path) -> None:
     before = [stage.key for stage in run(recipe, tmp_path / "out").stages]
     with (tmp_path / "answers.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps({"prompt_id": 5, "model": "big", "response": "Adesso c'è anche questa risposta."}) + "\n")
+        stream.write(
+            json.dumps({"prompt_id": 5, "model": "big", "response": "Adesso c'è anche questa risposta."}) + "\n"
+        )
     after = [stage.key for stage in run(recipe, tmp_path / "out").stages]
     assert after[:4] == before[:4]
     assert not set(after[4:]) & set(before[4:])

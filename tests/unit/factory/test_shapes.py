@@ -11,7 +11,13 @@ def parts(shaped: Shaped) -> tuple[str | None, list[tuple[str, str]], str, str |
     return shaped.system, [(turn.role, turn.content) for turn in shaped.history], shaped.prompt, shaped.response
 
 
-TURNS = [("system", "Sei breve."), ("user", "Ciao"), ("assistant", "Salve"), ("user", "Come va?"), ("assistant", "Bene.")]
+TURNS = [
+    ("system", "Sei breve."),
+    ("user", "Ciao"),
+    ("assistant", "Salve"),
+    ("user", "Come va?"),
+    ("assistant", "Bene."),
+]
 LONG = ("Sei breve.", [("user", "Ciao"), ("assistant", "Salve")], "Come va?", "Bene.")
 
 
@@ -28,9 +34,15 @@ LONG = ("Sei breve.", [("user", "Ciao"), ("assistant", "Salve")], "Come va?", "B
         ({"text": "T"}, (None, [], "T", None)),
         ({"messages": [{"role": r, "content": c} for r, c in TURNS]}, LONG),
         ({"conversations": [{"from": r, "value": c} for r, c in TURNS]}, LONG),
-        ({"conversations": [{"from": "human", "value": "Ciao"}, {"from": "gpt", "value": "Salve"}]}, (None, [], "Ciao", "Salve")),
         (
-            {"prompt": [{"role": "user", "content": "Ciao"}], "completion": [{"role": "assistant", "content": "Salve"}]},
+            {"conversations": [{"from": "human", "value": "Ciao"}, {"from": "gpt", "value": "Salve"}]},
+            (None, [], "Ciao", "Salve"),
+        ),
+        (
+            {
+                "prompt": [{"role": "user", "content": "Ciao"}],
+                "completion": [{"role": "assistant", "content": "Salve"}],
+            },
             (None, [], "Ciao", "Salve"),
         ),
     ],

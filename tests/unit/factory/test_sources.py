@@ -87,7 +87,7 @@ def test_bad_lines_are_rejects(tmp_path: Path, line: bytes, reason: str) -> None
 
 
 def test_csv_keeps_line_breaks_in_fields_and_rejects_ragged_rows(tmp_path: Path) -> None:
-    one, ragged, two = read(write(tmp_path / "a.csv", 'prompt,id\n"riga uno\nriga due",1\nsolo,2,3\nciao,\n'.encode()))
+    one, ragged, two = read(write(tmp_path / "a.csv", b'prompt,id\n"riga uno\nriga due",1\nsolo,2,3\nciao,\n'))
     assert isinstance(one, Record)
     assert one.fields == {"prompt": "riga uno\nriga due", "id": "1"}
     assert isinstance(ragged, Reject)
@@ -101,7 +101,9 @@ def test_parquet_and_folders(tmp_path: Path) -> None:
     pl.DataFrame({"prompt": ["a", "b"]}).write_parquet(tmp_path / "b.parquet")
     write(tmp_path / "a.jsonl", b'{"prompt": "c"}\n')
     write(tmp_path / "README.md", b"not data")
-    found = [record.fields["prompt"] for path in files_of(tmp_path) for record in read(path) if isinstance(record, Record)]
+    found = [
+        record.fields["prompt"] for path in files_of(tmp_path) for record in read(path) if isinstance(record, Record)
+    ]
     assert found == ["c", "a", "b"]
 
 
@@ -120,10 +122,13 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_datasets_folder_and_an_unreachable_one(tmp_path: Path) -> None:
-    import datasets  # noqa: PLC0415
+    import datasets
 
     datasets.Dataset.from_dict({"prompt": ["ciao", "addio"], "n": [1, 2]}).save_to_disk(tmp_path / "set")
     rows = list(read_dataset(str(tmp_path / "set"), "train", LIMIT))
-    assert [row.fields for row in rows if isinstance(row, Record)] == [{"prompt": "ciao", "n": 1}, {"prompt": "addio", "n": 2}]
+    assert [row.fields for row in rows if isinstance(row, Record)] == [
+        {"prompt": "ciao", "n": 1},
+        {"prompt": "addio", "n": 2},
+    ]
     with pytest.raises(InputError, match="no-such/data-set"):
         list(read_dataset("no-such/data-set", "train", LIMIT))

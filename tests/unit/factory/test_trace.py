@@ -21,13 +21,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run with a pair in every data set, one repaired prompt, one dropped duplicate."""
     folder = tmp_path_factory.mktemp("trace")
     prompts = [
-        {"id": "uno", "prompt": "PerchÃ© il cielo diventa rosso al tramonto?", "response": "Mi dispiace, non posso rispondere."},
-        {"id": "due", "prompt": "Come si prepara un buon caffè con la moka?", "response": "I cannot help you with that request."},
+        {
+            "id": "uno",
+            "prompt": "PerchÃ© il cielo diventa rosso al tramonto?",
+            "response": "Mi dispiace, non posso rispondere.",
+        },
+        {
+            "id": "due",
+            "prompt": "Come si prepara un buon caffè con la moka?",
+            "response": "I cannot help you with that request.",
+        },
         {"id": "tre", "prompt": "come si prepara un buon caffè con la MOKA", "response": "Non saprei proprio."},
-        {"id": "quattro", "prompt": "Che cosa si mangia a Bologna la domenica?", "response": "Sorry, I can't answer this question."},
+        {
+            "id": "quattro",
+            "prompt": "Che cosa si mangia a Bologna la domenica?",
+            "response": "Sorry, I can't answer this question.",
+        },
     ]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts), encoding="utf-8")
-    answers = [{"prompt_id": p["id"], "model": "m", "response": f"Ecco una spiegazione chiara e breve, la {p['id']}."} for p in prompts]
+    answers = [
+        {"prompt_id": p["id"], "model": "m", "response": f"Ecco una spiegazione chiara e breve, la {p['id']}."}
+        for p in prompts
+    ]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers), encoding="utf-8")
     (folder / "r.yaml").write_text(
         "name: traccia\n"
@@ -67,7 +82,9 @@ def test_every_row_of_every_data_set_is_found(run: Path, name: str) -> None:
 
 def test_steps_say_what_they_changed(run: Path) -> None:
     rows = pl.read_parquet(run / "datasets" / "sft" / "train.parquet")
-    [prompt_id] = rows.filter(pl.col("prompt").list.first().struct.field("content").str.contains("cielo"))["prompt_id"].to_list()
+    [prompt_id] = rows.filter(pl.col("prompt").list.first().struct.field("content").str.contains("cielo"))[
+        "prompt_id"
+    ].to_list()
     found = trace(run, prompt_id[:10])
     steps = {step.stage: step.changed for step in found.steps}
     assert found.source_line == 1

@@ -61,7 +61,10 @@ def test_stage(fucina: Any, tmp_path: Path) -> None:
         (("stage", "repair", "nowhere.jsonl", "--out", "y.jsonl"), "nowhere.jsonl"),
         (("report", "nowhere"), "not a run directory"),
         (("trace", "nowhere", "abc"), "not a run directory"),
-        (("run", "demo", "--set", "engines.teacher.path=nowhere.jsonl", "--dry-run"), "no such file of recorded answers"),
+        (
+            ("run", "demo", "--set", "engines.teacher.path=nowhere.jsonl", "--dry-run"),
+            "no such file of recorded answers",
+        ),
         (("run", "demo", "--set", "formats=[sfft]", "--dry-run"), "did you mean 'sft'"),
         (("run", "demo", "--set", "teacher=vlm:x", "--dry-run"), "did you mean 'vllm'"),
     ],
@@ -78,7 +81,7 @@ def test_dry_run_writes_nothing(fucina: Any, tmp_path: Path) -> None:
     status, out, _ = fucina("run", "demo", "--out", str(tmp_path / "out"), "--dry-run", "--json")
     planned = json.loads(out)
     assert status == 0
-    assert [item["stage"] for item in planned][0] == "collect"
+    assert next(item["stage"] for item in planned) == "collect"
     assert not any(item["done"] for item in planned)
     assert not (tmp_path / "out").exists()
 

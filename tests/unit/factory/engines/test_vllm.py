@@ -96,8 +96,8 @@ def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.vllm
 def test_greedy_answers_are_those_of_transformers(engine: VllmEngine, folder: Path) -> None:
-    import torch  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
@@ -116,8 +116,8 @@ def test_greedy_answers_are_those_of_transformers(engine: VllmEngine, folder: Pa
 
 @pytest.mark.vllm
 def test_the_score_is_the_mean_over_the_answer_alone(engine: VllmEngine, folder: Path) -> None:
-    import torch  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)

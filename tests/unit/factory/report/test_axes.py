@@ -10,7 +10,7 @@ from fucina.factory.report.axes import linear_axis, log_axis
     [
         (0.03, 0.97, ["0.00", "0.25", "0.50", "0.75", "1.00"]),
         (1.2, 3.1, ["1.0", "1.5", "2.0", "2.5", "3.0", "3.5"]),
-        (-4, 11, ["-5", "0", "5", "10", "15"]),
+        (-4, 11, ["−5", "0", "5", "10", "15"]),
         (3, 880, ["0", "250", "500", "750", "1,000"]),
     ],
 )
@@ -19,7 +19,9 @@ def test_linear_ticks_are_round_and_hold_the_values(low, high, labels):
     assert [tick.label for tick in axis.ticks] == labels
     assert axis.low <= low
     assert axis.high >= high
-    assert [axis.at(float(label.replace(",", ""))) for label in labels] == pytest.approx([t.at for t in axis.ticks])
+    assert [axis.at(float(label.replace(",", "").replace("−", "-"))) for label in labels] == pytest.approx(
+        [t.at for t in axis.ticks]
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -2.5, 1e-9])

@@ -3,9 +3,10 @@ from xml.etree import ElementTree as ET
 import polars as pl
 import pytest
 
-from fucina.factory.report.axes import linear_axis
+from fucina.factory.report.axes import Axis, linear_axis
 from fucina.factory.report.charts import curve_chart, element, ratio_chart, scatter_chart, score_chart, whisker_chart
 from fucina.factory.report.scores import ScorePanel, Strip, lengths
+from fucina.factory.report.training import Whisker, Whiskers, curve
 
 STRIP = Strip("<teacher>", 6, 1.5, 0, 0, 2, {"chosen": (1, 0, 2), "rejected": (0, 1, 0), "unused": (0, 0, 0)})
 
@@ -43,16 +44,25 @@ def test_pairs_are_drawn_once_each():
     assert bars == {"chosen", "rejected"}
 
 
-def test_whiskers_span_two_standard_errors_to_either_side():
-    svg = whisker_chart([("base", 3.0, 0.1), ("sft", 2.0, 0.2)], linear_axis(1, 4), "nats per token")
-    lines = [line for line in parts(svg, "line") if line.get("class") == "whisker"]
-    spans = [float(line.get("x2", "")) - float(line.get("x1", "")) for line in lines]
-    assert spans[1] == pytest.approx(2 * spans[0], rel=0.01)
-    assert float(lines[0].get("x1", "")) == pytest.approx((3 - 0.196 - 1) / 3 * 340, abs=0.1)
+def test_whiskers_span_the_interval_and_a_difference_without_one_is_a_dot():
+    rows = (
+        Whisker("sft", -0.4, -0.6, -0.2, "better"),
+        Whisker("kto", 0.1, -0.1, 0.3, "within noise"),
+        Whisker("dpo", 0.2, None, None, "within noise"),
+    )
+    svg = whisker_chart(Whiskers(rows, Axis(-0.6, 0.4, ())), "nats per token")
+    lines = [line for line in parts(svg, "line") if str(line.get("class")).startswith("whisker")]
+    assert [line.get("class") for line in lines] == ["whisker better", "whisker within-noise"]
+    widths = [float(line.get("x2", "")) - float(line.get("x1", "")) for line in lines]
+    assert widths == pytest.approx([0.4 * 420, 0.4 * 420], abs=0.1)
+    assert len(parts(svg, "circle")) == 3
+    [zero] = [line for line in parts(svg, "line") if line.get("class") == "reference"]
+    assert float(zero.get("x1", "")) == pytest.approx(0.6 * 420, abs=0.1)
 
 
 def test_a_falling_loss_falls_on_the_page():
-    svg = curve_chart([(1, 4.0), (2, 2.0)], linear_axis(1, 2), linear_axis(2, 4), "update", "loss")
-    [line] = parts(svg, "polyline")
+    falling = curve([4.0, 2.0])
+    assert falling is not None
+    [line] = parts(curve_chart(falling), "polyline")
     (_, first), (_, last) = (map(float, point.split(",")) for point in str(line.get("points")).split())
     assert first < last, "SVG counts downwards"

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from fucina.factory.errors import InputError, RunError
-from fucina.factory.report.facts import Cell, Share, check_sums, gates, mix, other_labels, read_facts
+from fucina.factory.report.facts import Cell, Share, check_sums, gates, mix, origins, other_labels, read_facts
 
 
 def said(rows: list[tuple[str, str, str | None, bool]]) -> pl.DataFrame:
@@ -95,3 +95,15 @@ def test_a_run_that_has_just_begun(builder):
 def test_no_run_directory(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
         read_facts(tmp_path)
+
+
+def test_an_answer_that_never_came_is_counted_as_an_error_and_not_as_judged():
+    candidates = pl.DataFrame(
+        {
+            "origin": ["t"] * 3, "model": ["m"] * 3, "revision": [None, None, "r1"], "chars": [10, None, 30],
+            "cut": [False] * 3, "error": [False, True, False], "failed": [True, False, False], "fate": ["unused"] * 3,
+        }
+    )  # fmt: skip
+    [found] = origins(candidates, ["t"])
+    assert (found.answers, found.errors, found.answered, found.failed, found.chars) == (3, 1, 2, 1, 20)
+    assert found.models == ("m", "m @ r1")
