@@ -12,6 +12,9 @@ from fucina.judges.base import Answer
 from fucina.schemas.generation import ScoringRequest, ScoringResult
 from fucina.schemas.rows import Verdict
 
+# Beyond these digits a likelihood depends on what shared its batch, not on the answer.
+_DIGITS = 4
+
 
 class Perplexity(StageConfig):
     """Conditional perplexity of the answer's tokens alone, the prompt given through the chat template (P8).
@@ -46,10 +49,10 @@ class Perplexity(StageConfig):
                 Verdict(judge=self.name, version=self.version, aspect=aspect, error=error) for aspect in self.aspects
             ]
         bits = result.nll * result.tokens / math.log(2) / len(answer.text)
-        raw = canonical_json({"nll": result.nll, "tokens": result.tokens, "chars": len(answer.text)})
+        raw = canonical_json({"tokens": result.tokens, "chars": len(answer.text)})
         return [
-            Verdict(judge=self.name, version=self.version, aspect="nll", score=result.nll, raw=raw),
-            Verdict(judge=self.name, version=self.version, aspect="bits_per_char", score=bits, raw=raw),
+            Verdict(judge=self.name, version=self.version, aspect="nll", score=round(result.nll, _DIGITS), raw=raw),
+            Verdict(judge=self.name, version=self.version, aspect="bits_per_char", score=round(bits, _DIGITS), raw=raw),
         ]
 
 

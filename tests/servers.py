@@ -223,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2] if reply.cut else body)
         self.close_connection = self.close_connection or reply.cut
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
         """Quiet."""
 
 

@@ -5,9 +5,6 @@ It answers in nonsense, and it answers the same everywhere: enough to compare en
 
 from pathlib import Path
 
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
-
 CHATML = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' }}"
@@ -38,6 +35,9 @@ def make_tiny_model(folder: Path, *, seed: int = 0, max_positions: int = 512) ->
     Weights depend on `seed` alone. Heads are 32 wide, the least that vLLM's CPU attention takes. Weights are
     drawn wider than Qwen2's 0.02, so that the next token depends on the whole prompt and greedy ties are rare.
     """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         list(CORPUS), vocab_size=600, new_special_tokens=["<|im_start|>", "<|im_end|>"], show_progress=False
     )

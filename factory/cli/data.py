@@ -58,6 +58,7 @@ def run(
 
     Finished stages are used again as long as neither they nor anything before them changed. Examples:
 
+    \b
       fucina run italiano --out runs/it
       fucina run my.yaml --set seed=7 --set teacher=openai:http://127.0.0.1:8000/v1
       fucina run my.yaml --set stages.deduplicate.threshold=0.8 --to deduplicate
@@ -159,6 +160,7 @@ def stage(
     Records keep all their fields. Alpaca, ShareGPT, messages, prompt/completion, question/answer and text records
     are recognised. Dropped rows go beside OUT as <stem>.dropped<suffix>, each with a reason. Examples:
 
+    \b
       fucina stage deduplicate prompts.jsonl --out unique.jsonl --set threshold=0.8
       fucina stage rules answers.csv --out judged.jsonl
       fucina stage perplexity answers.jsonl --out scored.jsonl --set engine=scorer --engine scorer=nano:large

@@ -37,6 +37,7 @@ def train(
 
     KTO after SFT is the paper's two stages: train sft first and give its folder as --model. Examples:
 
+    \b
       fucina train sft runs/demo/datasets/sft --model nano:large --out models/sft
       fucina train kto runs/demo/datasets/kto --model models/sft --out models/sft_kto
       fucina train dpo DATA --model MODEL --out OUT --set learning_rate=5e-7 --set beta=0.1 --set lora.r=16
@@ -72,6 +73,7 @@ def evaluate(
     Likelihood of the chosen answers, and with lm-eval whether the chosen answer is likelier than the rejected one.
     Differences are paired; none inside the noise is called a win. Example:
 
+    \b
       fucina evaluate base=nano:large sft=models/sft --data runs/demo --out models/evaluation
     """
     named = {name: _model(path) for name, _, path in (model.partition("=") for model in models)}

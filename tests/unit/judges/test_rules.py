@@ -48,7 +48,9 @@ def test_bundled_seeds(seeds: Path) -> None:
     assert wrongly == []
     totals = Counter(str(row["defect"]) for row in rows)
     caught = Counter(
-        kind for row, found in zip(rows, results, strict=True) if (kind := str(row["defect"])) in VISIBLE and VISIBLE[kind][0] in found
+        kind
+        for row, found in zip(rows, results, strict=True)
+        if (kind := str(row["defect"])) in VISIBLE and VISIBLE[kind][0] in found
     )
     shares = {kind: caught[kind] / totals[kind] for kind in VISIBLE}
     assert all(shares[kind] >= least for kind, (_, least) in VISIBLE.items()), shares

@@ -79,6 +79,15 @@ def test_the_card_of_a_folder_is_its_content(tmp_path: Path) -> None:
     assert VllmEngine(model=str(tmp_path)).card() != first.card()
 
 
+@pytest.mark.parametrize("model", ["/nowhere/model", "./model", "runs/demo/models/sft"])
+def test_a_folder_that_is_not_there_shows_on_the_card(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineError, match="no model folder"):
+        VllmEngine(model=model).card()
+
+
 def test_closing_what_never_started_is_nothing(tmp_path: Path) -> None:
     made = VllmEngine(model=str(tmp_path))
     made.close()
@@ -211,7 +220,7 @@ def test_two_streams_take_turns_and_leaving_one_disturbs_no_other(engine: VllmEn
 def test_what_does_not_fit_is_an_error_and_the_others_go_on(engine: VllmEngine) -> None:
     long = "Il gatto dorme sul divano. " * 60
     results = by_id(engine.generate([ask(1, prompt=long), ask(2)]))
-    assert "leave no room for an answer in 256" in (results["r1"].error or "")
+    assert "leave no room for one more in 256" in (results["r1"].error or "")
     assert (results["r1"].response, results["r1"].finish_reason) == (None, "error")
     assert results["r2"].error is None
     scores = {
@@ -276,6 +285,7 @@ def test_models_that_cannot_chat_or_load_are_engine_errors(engine: VllmEngine, f
     with pytest.raises(EngineError, match="no chat template") as caught:
         list(VllmEngine(model=str(base), kv_cache_memory_bytes=KV_BYTES).generate([ask(1)]))
     assert "chat_template.jinja" in (caught.value.fix or "")
+    (base / "config.json").write_text("{}")
     with pytest.raises(EngineError, match="vLLM cannot load"):
-        list(VllmEngine(model=str(tmp_path / "nowhere")).generate([ask(1)]))
+        list(VllmEngine(model=str(base)).generate([ask(1)]))
     assert by_id(engine.generate([ask(1)]))["r1"].error is None

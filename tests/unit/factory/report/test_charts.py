@@ -28,7 +28,7 @@ def test_scores_are_stacked_by_fate():
     assert set(paths) == {"chosen", "rejected"}, "a fate without answers draws nothing"
     assert paths["chosen"].count("M") == 2
     texts = ["".join(text.itertext()) for text in parts(drawn, "text")]
-    assert texts[0] == "<teacher>6 answers, median 1.5; 2 above the axis"
+    assert texts[0] == "<teacher>6 answers, median 1.5, tallest bar 2; 2 above the axis"
     assert "words" in texts
 
 

@@ -87,6 +87,15 @@ def test_engines_are_told_by_what_they_are(finished):
     assert facts.nano == ["nano-a"]
 
 
+def test_a_nano_model_that_is_only_trained_is_told_too(make, asked):
+    run = make([asked("Che ore sono?", "Le tre.", "Boh.")])
+    manifest = run.manifest()
+    recipe = {**manifest.recipe, "train": {"base": "scorer"}}
+    stages = [stage.model_copy(update={"engines": {}}) for stage in manifest.stages]
+    run.write_manifest(manifest.model_copy(update={"recipe": recipe, "stages": stages}))
+    assert read_facts(run.path).nano == ["scorer"]
+
+
 def test_a_run_that_has_just_begun(builder):
     facts = read_facts(builder.run.path)
     assert (facts.origins, facts.gates, facts.scores, facts.lengths, facts.examples) == ((), (), (), None, ())

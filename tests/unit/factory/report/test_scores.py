@@ -43,7 +43,7 @@ def test_marks_get_one_bar_each():
 def test_a_score_that_most_answers_share_does_not_dwarf_the_others():
     [panel] = score_panels(verdicts({"teacher": [0.0] * 500 + [0.4, 0.8]}, "repetition", "rules"), ["teacher"])
     [strip] = panel.strips
-    assert (panel.common, strip.common, strip.above, panel.tallest) == (0, 500, 0, 1)
+    assert (panel.common, strip.common, strip.above, strip.tallest) == (0, 500, 0, 1)
     assert sum(map(sum, strip.bars.values())) == 2
 
 

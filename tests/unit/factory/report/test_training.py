@@ -67,8 +67,8 @@ def test_the_page_shows_models_and_escapes_their_notes(trained):
     page = write_report(trained.path).read_text(encoding="utf-8")
     for part in (
         "1 of 2 models predict held-out answers better than the base", "3.0833", "within noise", "final loss 1.25",
-        "“fused” is the mean of the weights of sft-k, kto-k", "&lt;b&gt;2 pairs&lt;/b&gt; left out", "1 row is cut",
-        "Each point is the mean of 3 updates",
+        "“fused” is the mean of the weights of sft, kto-k", "&lt;b&gt;2 pairs&lt;/b&gt; left out", "1 row is cut",
+        "Each point is the mean of 3 updates", "2.5 s of training",
     ):  # fmt: skip
         assert part in page, part
 
