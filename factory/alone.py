@@ -82,6 +82,7 @@ def run_alone(
     stage = build_step(Step(name=name, config=settings), f"stage {name}")
     ctx = Context(engines=EngineBook(engines), progress=progress, **ctx_settings)
     try:
+        ctx.engines.prepare(stage.engine_roles(), progress)
         if stage.kind == "source":
             kept, dropped = _collect(stage, ctx)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fucina.factory.datasets import build_formats, write_dataset
-from fucina.factory.engines.base import EngineBook, LocalModel
+from fucina.factory.engines.base import Engine, EngineBook, LocalModel
 from fucina.factory.errors import RecipeError
 from fucina.factory.format import Format
 from fucina.factory.progress import SILENT, Progress
@@ -99,12 +99,18 @@ def base_model(engines: EngineBook, name: str) -> Path:
     Raises:
         RecipeError: the role's engine has no model on this machine.
     """
-    if name not in engines:
-        return Path(name)
-    engine = engines.open(name)
+    return local_model("train.base", engines.open(name)) if name in engines else Path(name)
+
+
+def local_model(where: str, engine: Engine) -> Path:
+    """The model folder of an engine.
+
+    Raises:
+        RecipeError: its model is not on this machine.
+    """
     if not isinstance(engine, LocalModel):
         raise RecipeError(
-            f"train.base: engine {name!r} ({engine.card().engine}) has no model that can be trained",
+            f"{where}: engine {engine.card().engine!r} has no model that can be trained",
             "name an engine of kind nano or transformers, or a model folder",
         )
     return engine.model_path()

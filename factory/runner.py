@@ -117,6 +117,7 @@ class Runner:
             return StageRecord.model_validate(done)
         started = time.monotonic()
         item.folder.start(self._options.shard_rows)
+        self._ctx.engines.prepare(item.stage.engine_roles(), self._ctx.progress)
         usage = Usage()
         if above is None:
             counts = self._source(item)

@@ -35,9 +35,9 @@ class Training(Record):
     steps: list[StepName] = Field(["sft", "kto", "sft_kto"], description="models to train")
     fuse: list[StepName] = Field(default_factory=list[StepName], description="models to average; empty: no fusion")
     evaluate: bool = True
-    sft: dict[str, Any] = Field(default_factory=dict[str, Any], description="overrides of SFTConfig")
-    dpo: dict[str, Any] = Field(default_factory=dict[str, Any], description="overrides of DPOConfig")
-    kto: dict[str, Any] = Field(default_factory=dict[str, Any], description="overrides of KTOConfig")
+    sft: dict[str, Any] = Field(default_factory=dict[str, Any], description="settings of train/options.py, SftOptions")
+    dpo: dict[str, Any] = Field(default_factory=dict[str, Any], description="settings of train/options.py, DpoOptions")
+    kto: dict[str, Any] = Field(default_factory=dict[str, Any], description="settings of train/options.py, KtoOptions")
 
     @model_validator(mode="after")
     def _fuses_what_it_trains(self) -> Self:

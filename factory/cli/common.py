@@ -7,26 +7,28 @@ from typing import Any
 import typer
 
 from fucina.factory.errors import RecipeError
-from fucina.factory.progress import SILENT, Console, Progress
+from fucina.factory.progress import SILENT, Progress
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
     """`a=1`, `b.c=[x, y]` as a nested mapping; values are YAML.
 
     Raises:
-        RecipeError: no `=`.
+        RecipeError: no `=`, or a setting that is both a value and a mapping.
     """
     import yaml
 
     result: dict[str, Any] = {}
     for pair in pairs:
         dotted, equals, raw = pair.partition("=")
-        if not equals:
+        if not equals or not dotted:
             raise RecipeError(f"--set {pair}: expected key=value", "for example --set threshold=0.8")
         *parents, last = dotted.split(".")
         target = result
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise RecipeError(f"--set {pair}: {parent} already has a value", "set the whole of it instead")
         target[last] = yaml.safe_load(raw) if raw else None
     return result
 
@@ -51,7 +53,11 @@ def engine_specs(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def progress_for(*, quiet: bool) -> Progress:
     """Bars for people, nothing for scripts."""
-    return SILENT if quiet else Console()
+    if quiet:
+        return SILENT
+    from fucina.factory.console import Console
+
+    return Console()
 
 
 def echo_json(value: Any) -> None:

@@ -88,6 +88,7 @@ def _model(name: str) -> str:
     """A nano model is built where it is named; anything else is a folder or a Hub id."""
     if not name.startswith("nano:"):
         return name
-    from fucina.factory.engines.nano import NanoEngine
+    from fucina.factory.engines.base import build_engine
+    from fucina.factory.job import local_model
 
-    return str(NanoEngine.at(name.removeprefix("nano:")).model_path())
+    return str(local_model("--model", build_engine("nano", {"engine": "nano", "address": name.removeprefix("nano:")})))

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from fucina.factory.errors import EngineError, RecipeError, nearest
 from fucina.factory.plugins import ENGINES, load
+from fucina.factory.progress import Progress
 from fucina.schemas.generation import EngineCard, GenerationRequest, GenerationResult, ScoringRequest, ScoringResult
 
 
@@ -52,6 +53,15 @@ class LocalModel(Protocol):
 
     def model_path(self) -> Path:
         """The folder, or a Hub id; made first where the engine makes its model."""
+        ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """An engine with work before its first answer that takes long enough to be watched."""
+
+    def prepare(self, progress: Progress) -> None:
+        """Do it now; nothing when it is done already."""
         ...
 
 
@@ -109,6 +119,13 @@ class EngineBook:
                 "use an engine with log-probabilities: transformers, vllm, nano",
             )
         return engine
+
+    def prepare(self, roles: Iterable[str], progress: Progress) -> None:
+        """Let the engines of these roles do their long start-up work."""
+        for role in roles:
+            engine = self.open(role)
+            if isinstance(engine, Prepares):
+                engine.prepare(progress)
 
     def close(self) -> None:
         """Close all of them."""

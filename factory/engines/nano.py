@@ -7,9 +7,10 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr
 
 from fucina.factory.engines.transformers import TransformersEngine
-from fucina.factory.nano.build import Size, build, content_key
+from fucina.factory.nano.build import build, content_key
+from fucina.factory.nano.config import Size
 from fucina.factory.nano.corpus import bundled_seeds, load_corpus
-from fucina.factory.progress import SILENT, Progress
+from fucina.factory.progress import Progress
 from fucina.schemas.base import Record
 from fucina.schemas.generation import EngineCard, GenerationRequest, GenerationResult, ScoringRequest, ScoringResult
 
@@ -45,9 +46,13 @@ class NanoEngine(Record):
             notes="a nano model, built on the spot: it shows the machinery, not quality",
         )
 
-    def model_path(self, progress: Progress = SILENT) -> Path:
+    def prepare(self, progress: Progress) -> None:
+        """Build the model, where people can see it happen."""
+        build(self.size, progress=progress)
+
+    def model_path(self) -> Path:
         """Folder of the model, built now if it is not there yet."""
-        return build(self.size, progress=progress)
+        return build(self.size)
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Generator[GenerationResult]:
         """Answers, a batch at a time."""

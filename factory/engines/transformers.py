@@ -1,31 +1,26 @@
 """transformers in this process: slower than vLLM, but it runs everywhere.
 
-Requests are pulled a window at a time; inside a window, those of similar length share a batch.
+This file holds the settings and imports neither torch nor transformers, so that a card costs nothing;
+`_transformers_batches.py` and `_transformers_core.py` do the work.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from itertools import islice
+import importlib
+import importlib.util
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
-from fucina.factory.errors import EngineError, MissingExtraError
+from fucina.factory.engines._local import model_path
+from fucina.factory.errors import MissingExtraError
 from fucina.factory.hashing import file_digest
 from fucina.schemas.base import Record
 from fucina.schemas.generation import EngineCard, GenerationRequest, GenerationResult, ScoringRequest, ScoringResult
 
-try:
-    import torch
-
-    from fucina.factory.engines._transformers_core import Core, RefusedError, Row
-except ModuleNotFoundError as error:
-    raise MissingExtraError(error.name or "transformers", "train", "the transformers engine") from error
-
-_BATCHES_A_WINDOW = 4
-
-Request = TypeVar("Request", GenerationRequest, ScoringRequest)
-Result = TypeVar("Result", GenerationResult, ScoringResult)
+if TYPE_CHECKING:
+    from fucina.factory.engines._transformers_core import Core
 
 
 class TransformersEngine(Record):
@@ -44,7 +39,14 @@ class TransformersEngine(Record):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: the checkpoint's own")
     device: str = Field("auto", description="cpu, cuda, cuda:1, …; auto: a GPU where there is one")
     _digest: str = PrivateAttr(default="")
-    _running: Core | None = PrivateAttr(default=None)
+    _running: "Core | None" = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _installed(self) -> Self:
+        for package in ("torch", "transformers"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(package, "train", "the transformers engine")
+        return self
 
     @classmethod
     def at(cls, address: str, **settings: Any) -> Self:
@@ -69,13 +71,7 @@ class TransformersEngine(Record):
         Raises:
             EngineError: the model is a folder that is not there.
         """
-        path = Path(self.model).expanduser()
-        looks_like_a_path = self.model.startswith((".", "~", "/")) or self.model.count("/") > 1
-        if looks_like_a_path and not path.is_dir():
-            raise EngineError(
-                f"no model folder {self.model}", "check the path, or give a Hub id like Qwen/Qwen2.5-0.5B"
-            )
-        return path
+        return model_path(self.model)
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Generator[GenerationResult]:
         """Answers, a batch at a time.
@@ -83,13 +79,7 @@ class TransformersEngine(Record):
         Raises:
             EngineError: the model cannot be loaded, has no chat template, or does not fit in memory.
         """
-
-        def refuse(request: GenerationRequest, cause: str) -> GenerationResult:
-            return GenerationResult(request_id=request.request_id, finish_reason="error", error=cause)
-
-        for window in self._windows(requests):
-            core = self._core()
-            yield from self._batched(window, core.question, core.generate, refuse)
+        yield from self._batches().answers(self._core, requests, self.batch_size)
 
     def score(self, requests: Iterable[ScoringRequest]) -> Generator[ScoringResult]:
         """Mean negative log-likelihoods, a batch at a time.
@@ -97,23 +87,21 @@ class TransformersEngine(Record):
         Raises:
             EngineError: the model cannot be loaded, has no chat template, or does not fit in memory.
         """
-
-        def refuse(request: ScoringRequest, cause: str) -> ScoringResult:
-            return ScoringResult(request_id=request.request_id, error=cause)
-
-        for window in self._windows(requests):
-            core = self._core()
-            yield from self._batched(window, core.answered, core.score, refuse)
+        yield from self._batches().likelihoods(self._core, requests, self.batch_size)
 
     def close(self) -> None:
         """Free the model."""
         if self._running is not None:
             self._running = None
-            torch.cuda.empty_cache()
+            self._batches().free()
 
-    def _core(self) -> Core:
+    @staticmethod
+    def _batches() -> ModuleType:
+        return importlib.import_module("fucina.factory.engines._transformers_batches")
+
+    def _core(self) -> "Core":
         if self._running is None:
-            self._running = Core(
+            self._running = self._batches().Core(
                 self.model_path(),
                 revision=self.revision,
                 dtype=self.dtype,
@@ -121,36 +109,6 @@ class TransformersEngine(Record):
                 max_length=self.max_length,
             )
         return self._running
-
-    def _windows(self, requests: Iterable[Request]) -> Iterator[list[Request]]:
-        source = iter(requests)
-        while window := list(islice(source, self.batch_size * _BATCHES_A_WINDOW)):
-            yield window
-
-    def _batched(
-        self,
-        window: list[Request],
-        prepare: Callable[[Request], Row[Request]],
-        run: Callable[[list[Row[Request]]], list[Result]],
-        refuse: Callable[[Request, str], Result],
-    ) -> Iterator[Result]:
-        """One result a request; the batches are the same whatever the order in the window."""
-        rows: list[Row[Request]] = []
-        for request in window:
-            try:
-                rows.append(prepare(request))
-            except RefusedError as reason:
-                yield refuse(request, str(reason))
-        rows.sort(key=lambda row: (len(row.tokens), row.request.request_id))
-        for start in range(0, len(rows), self.batch_size):
-            try:
-                results = run(rows[start : start + self.batch_size])
-            except torch.OutOfMemoryError as error:
-                raise EngineError(
-                    f"{self.model} and a batch of {self.batch_size} do not fit in memory",
-                    "lower batch_size or max_length",
-                ) from error
-            yield from results
 
 
 ENGINE = TransformersEngine

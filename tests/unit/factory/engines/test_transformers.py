@@ -157,10 +157,11 @@ def test_a_model_without_a_chat_template_says_what_to_do(folder: Path, tmp_path:
 
 def test_without_transformers_it_says_what_to_install() -> None:
     program = (
-        "import sys; sys.modules['transformers'] = None\n"
+        "import sys, importlib.util as util; found = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name == 'transformers' else found(name, *rest)\n"
         "from fucina.factory.errors import MissingExtraError\n"
         "from fucina.factory.plugins import ENGINES, load\n"
-        "try: load(ENGINES, 'transformers')\n"
+        "try: load(ENGINES, 'transformers').at('m')\n"
         "except MissingExtraError as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -18,7 +18,10 @@ CTX = Context()
 def selected() -> pl.DataFrame:
     """Ten prompts with a pair, one with a chosen answer only; history and system on one of them."""
     rows = [
-        prompt(f"domanda {i}", candidates=[candidate("teacher", f"buona {i}"), candidate("student", f"no {i}", ["refusal"])])
+        prompt(
+            f"domanda {i}",
+            candidates=[candidate("teacher", f"buona {i}"), candidate("student", f"no {i}", ["refusal"])],
+        )
         for i in range(9)
     ]
     turns = [{"role": "user", "content": "ciao"}, {"role": "assistant", "content": "salve"}]

@@ -83,7 +83,10 @@ def test_deduplicate_keeps_the_same_rows_in_any_order(defects: list[dict[str, An
     table = rows(defects)
     forward = set(Deduplicate().run(table, CTX).kept["prompt_id"].to_list())
     assert set(Deduplicate().run(table.reverse(), CTX).kept["prompt_id"].to_list()) == forward
-    assert set(Deduplicate().run(table.sample(fraction=1, shuffle=True, seed=3), CTX).kept["prompt_id"].to_list()) == forward
+    assert (
+        set(Deduplicate().run(table.sample(fraction=1, shuffle=True, seed=3), CTX).kept["prompt_id"].to_list())
+        == forward
+    )
 
 
 def test_deduplicate_exact_only(defects: list[dict[str, Any]]) -> None:
