@@ -34,8 +34,8 @@ class Console:
 
             def advance(steps: int) -> None:
                 bar.advance(task_id, steps)
-                speed = bar.tasks[0].speed
-                bar.update(task_id, rate="" if speed is None else f"{speed:,.1f}/s")
+                elapsed = bar.tasks[0].elapsed
+                bar.update(task_id, rate=f"{bar.tasks[0].completed / elapsed:,.1f}/s" if elapsed else "")
 
             yield advance
 

@@ -30,6 +30,7 @@ from fucina.schemas.recipe import Recipe
 from fucina.schemas.rows import PromptRow
 
 _ROW = schema_of(PromptRow)
+_MODEL_SHARD_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def plan(recipe: Recipe, stages: list[Any], engines: EngineBook, run: RunDirecto
             {
                 "stage": stage.name,
                 "version": stage.version,
-                "config": stage.model_dump(mode="json"),
+                "config": stage.identity(),
                 "engines": {role: engines.card(role).model_dump() for role in stage.engine_roles()},
                 "input": above,
                 "language": recipe.language,
@@ -116,7 +117,7 @@ class Runner:
         if done is not None:
             return StageRecord.model_validate(done)
         started = time.monotonic()
-        item.folder.start(self._options.shard_rows)
+        item.folder.start(self._shard_rows(item))
         self._ctx.engines.prepare(item.stage.engine_roles(), self._ctx.progress)
         usage = Usage()
         if above is None:
@@ -142,6 +143,11 @@ class Runner:
         item.folder.finish(record.model_dump(mode="json"))
         return record
 
+    def _shard_rows(self, item: Planned) -> int:
+        """A model's rows are slow and dear: small shards keep the bar moving and lose little to a kill."""
+        asked = self._options.shard_rows
+        return min(asked, _MODEL_SHARD_ROWS) if item.stage.kind == "map" and item.stage.engine_roles() else asked
+
     def _source(self, item: Planned) -> Counts:
         stage: SourceStage = item.stage
         counts, seen = Counts(), set[str]()
@@ -160,7 +166,7 @@ class Runner:
         """Run a map stage shard by shard, a reduce stage over everything at once."""
         stage: FrameStage = item.stage
         total = _height(above)
-        shards = above.shards(self._options.shard_rows) if stage.kind == "map" else iter([above.kept()])
+        shards = above.shards(self._shard_rows(item)) if stage.kind == "map" else iter([above.kept()])
         counts = Counts()
         # Engines live in this process; a stage without one may run in any.
         alone = bool(stage.engine_roles()) or stage.kind == "reduce"
@@ -189,7 +195,7 @@ class Runner:
     def _generate(self, item: Planned, above: StageFolder) -> tuple[Counts, "Usage"]:
         """Ask everything that the log does not answer yet, engine after engine, then put the answers in place."""
         stage: GenerateStage = item.stage
-        counts = Counts()
+        counts, total = Counts(), _height(above)
         with AnswerLog(item.folder.answers) as log:
             for role in stage.engine_roles():
                 stream = (
@@ -197,7 +203,7 @@ class Runner:
                     for shard in above.shards(self._options.shard_rows)
                     for request in stage.requests(shard, self._ctx).get(role, [])
                 )
-                with self._ctx.progress.task(f"{stage.name} {role}", None, "answers") as advance:
+                with self._ctx.progress.task(f"{stage.name} {role}", total, "answers") as advance:
                     ask(self._ctx.engine(role), stream, log, advance)
             usage = Usage.of(log)
             for index, shard in enumerate(above.shards(self._options.shard_rows)):

@@ -62,6 +62,10 @@ class StageConfig(Record):
         """Roles of the engines this stage uses; their cards become part of its address."""
         return ()
 
+    def identity(self) -> dict[str, Any]:
+        """The settings that shape its rows; part of its address."""
+        return self.model_dump(mode="json")
+
 
 @runtime_checkable
 class Stage(Protocol):
@@ -96,8 +100,8 @@ class Stage(Protocol):
         """Roles of the engines it uses."""
         ...
 
-    def model_dump(self) -> dict[str, Any]:
-        """Its settings; part of its address."""
+    def identity(self) -> dict[str, Any]:
+        """The settings that shape its rows; part of its address."""
         ...
 
 
@@ -115,7 +119,7 @@ class SourceStage(Stage, Protocol):
     """kind `source`: reads files. Unreadable rows come out as dropped, with their raw text."""
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Content digest of every file it reads: the input part of its address."""
+        """Content digest of every file it reads, by name: the input part of its address."""
         ...
 
     def read(self, shard_rows: int, ctx: Context) -> Iterator[Outcome]:

@@ -57,8 +57,8 @@ class Judge(Protocol):
         """For each answer its verdicts, in order. A verdict that failed has an error, never a low score."""
         ...
 
-    def model_dump(self) -> dict[str, Any]:
-        """Its settings."""
+    def identity(self) -> dict[str, Any]:
+        """The settings that shape its verdicts."""
         ...
 
 
@@ -85,10 +85,9 @@ class JudgeStage:
         """The judge's."""
         return self.judge.engine_roles()
 
-    def model_dump(self, mode: str = "python") -> dict[str, Any]:
-        """The judge's settings."""
-        del mode
-        return self.judge.model_dump()
+    def identity(self) -> dict[str, Any]:
+        """The judge's."""
+        return self.judge.identity()
 
     def run(self, frame: pl.DataFrame, ctx: Context) -> Outcome:
         """Judge every answer of the shard in one call, so that a judge can batch.

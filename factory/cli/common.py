@@ -96,9 +96,9 @@ def echo_evaluation(evaluation: Mapping[str, Any]) -> None:
         (
             model["name"],
             _figure(model["nll"]),
-            (model["nll_against_base"] or {}).get("outcome"),
+            _against(model["nll_against_base"]),
             _figure(model["preference"]),
-            (model["preference_against_base"] or {}).get("outcome"),
+            _against(model["preference_against_base"]),
         )
         for model in evaluation["models"]
     ]
@@ -109,3 +109,7 @@ def _figure(figure: Mapping[str, Any] | None) -> str | None:
     if figure is None:
         return None
     return f"{figure['mean']:.3f}" + ("" if figure["se"] is None else f" ± {figure['se']:.3f}")
+
+
+def _against(comparison: Mapping[str, Any] | None) -> str | None:
+    return None if comparison is None else f"{comparison['difference']['mean']:+.4f} {comparison['outcome']}"

@@ -25,6 +25,7 @@ class ReplayEngine(Record):
 
     path: str = Field(description="JSONL, CSV or Parquet file of recorded answers, .gz too")
     model: str = Field(description="play back the records of this model")
+    note: str | None = Field(None, description="where the answers come from, for the report and the cards")
     _by_id: dict[str, tuple[str, str]] = PrivateAttr(default_factory=dict[str, tuple[str, str]])
     _by_prompt: dict[str, tuple[str, str]] = PrivateAttr(default_factory=dict[str, tuple[str, str]])
     _digest: str = PrivateAttr(default="")
@@ -42,9 +43,7 @@ class ReplayEngine(Record):
             if not path.is_file():
                 raise InputError(f"{self.path}: no such file of recorded answers", "check `path` of the replay engine")
             self._digest = file_digest(path)
-        return EngineCard(
-            engine="replay", model=self.model, revision=self._digest, notes="recorded answers, played back"
-        )
+        return EngineCard(engine="replay", model=self.model, revision=self._digest, notes=self.note)
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[GenerationResult]:
         """One result a request, in order."""

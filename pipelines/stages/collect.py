@@ -44,12 +44,16 @@ class Collect(StageConfig):
     def _one_path(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
+    def identity(self) -> dict[str, Any]:
+        """All settings but where the files lie: their contents stand in `fingerprint`."""
+        return self.model_dump(mode="json", exclude={"paths", "dataset"})
+
     def fingerprint(self) -> Mapping[str, str]:
-        """Digest of every file; a Hub data set is known by id and split."""
-        digests = {str(path): file_digest(path) for path in self._files()}
+        """Digest of every file, by its place in the list and its name; a Hub data set is known by id and split."""
+        digests = {f"{place} {path.name}": file_digest(path) for place, path in enumerate(self._files())}
         if self.dataset is not None:
             local = Path(self.dataset)
-            digests[self.dataset] = file_digest(local) if local.is_dir() else f"hub:{self.split}"
+            digests[local.name] = file_digest(local) if local.is_dir() else f"hub:{self.dataset}:{self.split}"
         return digests
 
     def read(self, shard_rows: int, ctx: Context) -> Iterator[Outcome]:

@@ -95,7 +95,7 @@ def test_a_hub_id_without_network_is_an_input_error(monkeypatch):
 
 def test_no_such_method(tmp_path):
     with pytest.raises(RecipeError, match="'ppo'"):
-        train("ppo", tmp_path, "x", tmp_path)
+        train("ppo", tmp_path, "x", tmp_path, {})
 
 
 def test_quiet_hides_chatter_and_restores_it(capsys):
