@@ -4,13 +4,11 @@ from collections import Counter
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
-from fucina.factory.errors import RecipeError, nearest
 from fucina.factory.format import Format
 from fucina.factory.frames import REASON, frame_of, write_frame
 from fucina.factory.hashing import rows_digest
-from fucina.factory.plugins import FORMATS, load
+from fucina.factory.plugins import FORMATS, configured, load
 from fucina.factory.rundir import RunDirectory, relative
 from fucina.factory.stage import Context
 from fucina.schemas.manifest import DatasetRecord
@@ -26,17 +24,7 @@ def build_formats(recipe: Recipe) -> list[Format]:
         PluginError: no format of that name.
         RecipeError: a setting it does not know.
     """
-    formats: list[Format] = []
-    for name, config in recipe.formats.items():
-        plugin = load(FORMATS, name)
-        try:
-            formats.append(plugin.model_validate(config or {}))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            hint = nearest(field, plugin.model_fields) if first["type"] == "extra_forbidden" else None
-            raise RecipeError(f"formats.{name}.{field}: {first['msg']}", hint) from error
-    return formats
+    return [configured(load(FORMATS, name), config or {}, f"formats.{name}") for name, config in recipe.formats.items()]
 
 
 def write_dataset(run: RunDirectory, maker: Format, frame: pl.DataFrame, ctx: Context) -> DatasetRecord:

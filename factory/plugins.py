@@ -6,11 +6,13 @@ a heavy library at the top of one costs nothing to the others.
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fucina.factory.errors import PluginError, nearest
+from pydantic import ValidationError
+
+from fucina.factory.errors import PluginError, RecipeError, nearest
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,18 @@ def load_step(name: str) -> tuple[Any, Callable[[Any], Any]]:
     if name in judges:
         return load(JUDGES, name), importlib.import_module(f"{JUDGES.package}.base").JudgeStage
     raise PluginError(f"no stage or judge is called {name!r}", nearest(name, [*stages, *judges]))
+
+
+def configured(plugin: Any, settings: Mapping[str, Any], where: str, build: Callable[..., Any] | None = None) -> Any:
+    """A plugin with its settings checked; `build` makes it where its constructor does not.
+
+    Raises:
+        RecipeError: an unknown setting, with the nearest known one, or a wrong value.
+    """
+    try:
+        return (build or plugin)(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "settings"
+        hint = nearest(field, plugin.model_fields) if first["type"] == "extra_forbidden" else None
+        raise RecipeError(f"{where}: {field}: {first['msg']}", hint) from error

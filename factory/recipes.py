@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fucina.factory.errors import InputError, RecipeError, nearest
-from fucina.factory.plugins import load_step
+from fucina.factory.plugins import configured, load_step
 from fucina.schemas.recipe import Recipe, Step, Training
 
 _SHELF = "fucina.pipelines"
@@ -72,13 +72,7 @@ def build_step(step: Step, where: str) -> Any:
         RecipeError: a setting it does not know, or a wrong value.
     """
     plugin, as_stage = load_step(step.name)
-    try:
-        return as_stage(plugin.model_validate(step.config))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        hint = nearest(field, plugin.model_fields) if first["type"] == "extra_forbidden" else None
-        raise RecipeError(f"{where}: {field or 'settings'}: {first['msg']}", hint) from error
+    return as_stage(configured(plugin, step.config, where))
 
 
 def _override(data: dict[str, Any], text: str) -> None:

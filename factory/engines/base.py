@@ -1,13 +1,12 @@
 """Engine protocols, and the book that opens an engine once by its role."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import ValidationError
-
 from fucina.factory.errors import EngineError, RecipeError, nearest
-from fucina.factory.plugins import ENGINES, load
+from fucina.factory.plugins import ENGINES, configured, load
 from fucina.factory.progress import Progress
 from fucina.schemas.generation import EngineCard, GenerationRequest, GenerationResult, ScoringRequest, ScoringResult
 
@@ -77,13 +76,8 @@ def build_engine(role: str, spec: Mapping[str, Any]) -> Engine:
         raise RecipeError(f"engines.{role} does not say which engine", "add `engine: vllm` (see `fucina list engines`)")
     plugin = load(ENGINES, settings.pop("engine"))
     address = settings.pop("address", None)
-    try:
-        built: Engine = plugin.at(address, **settings) if address is not None else plugin(**settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        hint = nearest(field, plugin.model_fields) if first["type"] == "extra_forbidden" else None
-        raise RecipeError(f"engines.{role}.{field}: {first['msg']}", hint) from error
+    build = None if address is None else partial(plugin.at, address)
+    built: Engine = configured(plugin, settings, f"engines.{role}", build)
     return built
 
 

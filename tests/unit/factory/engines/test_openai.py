@@ -98,7 +98,7 @@ def test_the_card_tells_apart_what_shapes_answers_and_calls_no_server() -> None:
 def test_settings_that_cannot_work_are_refused_without_quoting_them(settings: dict[str, object], field: str) -> None:
     with pytest.raises(ValidationError) as direct:
         OpenAIEngine.model_validate(settings)
-    with pytest.raises(RecipeError, match=rf"engines\.teacher\.{field}") as in_recipe:
+    with pytest.raises(RecipeError, match=rf"engines\.teacher: {field}") as in_recipe:
         build_engine("teacher", {"engine": "openai", **settings})
     assert "secret" not in str(direct.value) + str(in_recipe.value)
 
