@@ -145,6 +145,8 @@ def _csv(path: Path, max_row_bytes: int) -> Iterator[Record | Reject]:
             ) from error
         if header is None:
             header = row
+            if len(set(header)) < len(header):
+                raise InputError(f"{path.name}, line 1: a column name stands twice", "give every column its own name")
             continue
         if row:
             yield _csv_record(path.name, reader.line_num, header, row, max_row_bytes)

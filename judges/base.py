@@ -101,7 +101,7 @@ class JudgeStage:
             for candidate in candidates
             if candidate.response is not None
         ]
-        verdicts = iter(self._judged(answers, ctx))
+        verdicts = iter(self._verdicts(answers, ctx))
         column = [
             [
                 (candidate if candidate.response is None else _judged(candidate, next(verdicts))).model_dump()
@@ -112,7 +112,7 @@ class JudgeStage:
         dtype = conform(frame.head(0), PromptRow).schema["candidates"]
         return Outcome.all_kept(frame.with_columns(pl.Series("candidates", column, dtype=dtype)))
 
-    def _judged(self, answers: list[Answer], ctx: Context) -> list[list[Verdict]]:
+    def _verdicts(self, answers: list[Answer], ctx: Context) -> list[list[Verdict]]:
         verdicts = self.judge.judge(answers, ctx)
         if len(verdicts) != len(answers):
             raise ValueError(f"judge {self.name} gave verdicts for {len(verdicts)} of {len(answers)} answers")

@@ -158,7 +158,8 @@ def stage(
     """Run one stage or judge alone on a file.
 
     Records keep all their fields. Alpaca, ShareGPT, messages, prompt/completion, question/answer and text records
-    are recognised. Dropped rows go beside OUT as <stem>.dropped<suffix>, each with a reason. Examples:
+    are recognised. Dropped rows go beside OUT as <stem>.dropped<suffix>, each with a reason. A stage that asks
+    engines keeps the answers in <stem>.answers.jsonl and never asks for them again. Examples:
 
     \b
       fucina stage deduplicate prompts.jsonl --out unique.jsonl --set threshold=0.8

@@ -100,12 +100,15 @@ def test_kill_9_at_many_moments(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_shard_size_and_workers_change_nothing(folder: Path) -> None:
+def test_shard_size_workers_and_order_change_nothing(folder: Path) -> None:
     with ChatServer() as server:
         write_recipe(folder, server.url)
         whole = run(folder, "whole")
         assert digests(run(folder, "small", "--shard-rows", "7")) == digests(whole)
         assert digests(run(folder, "workers", "--shard-rows", "9", "--workers", "2")) == digests(whole)
+        lines = (folder / "prompts.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / "prompts.jsonl").write_text("".join(lines[::-1]), encoding="utf-8")
+        assert digests(run(folder, "mirrored")) == digests(whole)
 
 
 def test_an_unreachable_server_is_told_and_the_run_goes_on_later(folder: Path) -> None:

@@ -97,6 +97,11 @@ def test_csv_keeps_line_breaks_in_fields_and_rejects_ragged_rows(tmp_path: Path)
     assert two.fields == {"prompt": "ciao", "id": None}
 
 
+def test_csv_with_a_column_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line 1: a column name stands twice"):
+        read(write(tmp_path / "a.csv", b"prompt,prompt\nuno,due\n"))
+
+
 def test_parquet_and_folders(tmp_path: Path) -> None:
     pl.DataFrame({"prompt": ["a", "b"]}).write_parquet(tmp_path / "b.parquet")
     write(tmp_path / "a.jsonl", b'{"prompt": "c"}\n')
