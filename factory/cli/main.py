@@ -8,6 +8,8 @@ import typer
 from fucina.factory.cli import data, look, models
 from fucina.factory.errors import FucinaError, from_os_error
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="fucina",
     help="Forge post-training data for small language models: prompts in; SFT, DPO, KTO, GRPO sets and models out.",
@@ -32,9 +34,10 @@ def main() -> None:
         if error.errno is None:
             raise
         fail(from_os_error(error, "working"))
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as left:
+        if left.code == INTERRUPTED:  # typer turns Ctrl-C into this status without a word
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

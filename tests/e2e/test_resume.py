@@ -93,10 +93,25 @@ def test_kill_9_at_many_moments(folder: Path) -> None:
                 kills += 1
         manifest = run(folder, "killed", "--shard-rows", "16")
         asked = len(server.bodies)
+    print(f"{kills} kills, {asked} requests for {PROMPTS} prompts")
     assert kills >= 4
     assert digests(manifest) == digests(whole)
     assert PROMPTS <= asked <= PROMPTS + kills * CONCURRENCY
-    assert not list((folder / "killed").rglob("*.partial")) or kills
+
+
+def test_ctrl_c_says_how_to_go_on(folder: Path) -> None:
+    with ChatServer(delay_s=0.5) as server:
+        write_recipe(folder, server.url)
+        process = subprocess.Popen(
+            command(folder, "out"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while not server.bodies:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command goes on from here" in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.slow
