@@ -1,6 +1,5 @@
 """One suite for every stage and judge found: whoever adds a file is tested without adding a test."""
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,6 +12,7 @@ from fucina.factory.stage import Context, FrameStage, GenerateStage, Outcome, So
 from fucina.judges.base import Judge
 from fucina.schemas.rows import PromptRow
 from tests.rows import candidate, frame, prompt
+from tests.tiny import make_tiny_model
 
 # Settings without a default. A plugin that has some and is not named here fails: add it.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -21,12 +21,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "perplexity": {"engine": "scorer"},
 }
 STEPS = [*available(STAGES), *available(JUDGES)]
-NEEDS_MODEL = {"perplexity"}
 
 
-@pytest.fixture
-def ctx(tmp_path: Path) -> Context:
-    """A context with a teacher that has recorded answers to half of the rows."""
+@pytest.fixture(scope="module")
+def ctx(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """A context with a teacher that has recorded answers to half of the rows, and a small real model that scores."""
+    tmp_path = tmp_path_factory.mktemp("ctx")
     answers = tmp_path / "answers.jsonl"
     answers.write_text(
         "".join(
@@ -35,7 +35,9 @@ def ctx(tmp_path: Path) -> Context:
         ),
         encoding="utf-8",
     )
-    return Context(engines=EngineBook({"teacher": {"engine": "replay", "path": str(answers), "model": "m"}}))
+    teacher = {"engine": "replay", "path": str(answers), "model": "m"}
+    scorer = {"engine": "transformers", "model": str(make_tiny_model(tmp_path / "tiny"))}
+    return Context(engines=EngineBook({"teacher": teacher, "scorer": scorer}))
 
 
 TEXTS = [
@@ -92,7 +94,7 @@ def test_judges_name_their_aspects(name: str) -> None:
     assert judge.aspects
 
 
-TRANSFORMS = [name for name in STEPS if name not in NEEDS_MODEL and build(name).kind != "source"]
+TRANSFORMS = [name for name in STEPS if build(name).kind != "source"]
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
