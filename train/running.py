@@ -156,7 +156,10 @@ def start(job: Job, frame: pl.DataFrame, window: int = 1) -> Start:
     rows = frame.filter(pl.Series(whole_windows(fit.fits, window), dtype=pl.Boolean))
     if rows.is_empty():
         raise InputError(f"{job.rows.file}: every prompt fills max_length={options.max_length}", "raise max_length")
-    return Start(replace(job, options=options), model, tokenizer, rows, fit.notes)
+    notes, with_them = fit.notes, frame.height - rows.height - fit.fits.count(False)
+    if with_them:
+        notes = [*notes, f"{with_them} more rows left out with them: a batch of {window} must stay together"]
+    return Start(replace(job, options=options), model, tokenizer, rows, notes)
 
 
 def reference(job: Job) -> Any:
