@@ -76,7 +76,7 @@ def test_planted_defects(seeds: Path) -> None:
 
 
 def test_recorded_answers_of_real_models(shared_data: Path) -> None:
-    """Share of monolingual answers in a wrong language, near the published ones (llama-2 26 %, mixtral 28 %, 0 %, 0 %)."""
+    """Monolingual answers in a wrong language, near a separate count of wholly English ones (26, 28, 0, 0)."""
     prompts = {str(row["prompt_id"]): row for row in read(shared_data / "lcb_italian_prompts.jsonl")}
     rows = [
         row
