@@ -110,7 +110,8 @@ def _introduce(job: Any) -> None:
     typer.echo(f"{job.recipe.name}: {job.recipe.description.strip()}")
     for role in job.engines.roles():
         card = job.engines.card(role)
-        typer.echo(f"  {role}: {card.model} ({card.engine}){'; ' + card.notes if card.notes else ''}")
+        kind = "recorded answers, played back" if card.engine == "replay" else card.engine
+        typer.echo(f"  {role}: {card.model} ({kind}){'; ' + card.notes if card.notes else ''}")
 
 
 def _tell(manifest: Any, folder: Path) -> None:
