@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
-# uv does not read pip's find-links.
-export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# uv does not read pip's settings: where pip is told of local wheels, tell uv.
+export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find-links 2>/dev/null))
 # A machine with an NVIDIA driver gets the GPU wheels as they are; others leave CUDA-only wheels out.
 CPU_ONLY := $(if $(wildcard /proc/driver/nvidia),,--overrides overrides-cpu.txt)
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(CPU_ONLY)
