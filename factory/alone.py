@@ -118,6 +118,11 @@ def _transform(stage: Any, path: Path, out: Path, ctx: Context) -> tuple[list[di
     frame = frame_of([item.row for item in inputs], PromptRow)
     outcome = _generated(stage, frame, out, ctx) if stage.kind == "generate" else stage.run(frame, ctx)
     outcome = checked(stage, frame, outcome)
+    if "candidates" in stage.adds and outcome.kept.height and outcome.kept["candidates"].list.len().sum() == 0:
+        raise InputError(
+            f"{path.name}: no record has an answer for stage {stage.name} to judge",
+            "give the answer as response, completion, answer, output or the last assistant turn",
+        )
     by_id = {item.row.prompt_id: item for item in inputs}
     kept = [_back(by_id[row["prompt_id"]], row, stage.adds) for row in outcome.kept.iter_rows(named=True)]
     dropped = [

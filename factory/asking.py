@@ -22,7 +22,6 @@ class AnswerLog:
     """Append-only log of results, by request id."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self.results = _read(path)
         self._stream = path.open("ab")
 

@@ -46,7 +46,7 @@ def _machine() -> list[Finding]:
     version = platform.python_version()
     supported = (3, 11) <= sys.version_info < (3, 14)
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 0.0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     gpu = gpu_names()
     return [
         Finding("machine", "python", supported, version, None if supported else "use Python 3.11 to 3.13"),

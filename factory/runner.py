@@ -16,7 +16,7 @@ import polars as pl
 
 from fucina.factory.asking import AnswerLog, ask
 from fucina.factory.engines.base import EngineBook
-from fucina.factory.errors import PluginError, RunError
+from fucina.factory.errors import PluginError, RecipeError, RunError
 from fucina.factory.executors.base import Executor
 from fucina.factory.executors.local import LocalExecutor
 from fucina.factory.frames import REASON, conform, schema_of
@@ -56,6 +56,7 @@ def plan(recipe: Recipe, stages: list[Any], engines: EngineBook, run: RunDirecto
     """Address every stage of a recipe."""
     if stages[0].kind != "source" or any(stage.kind == "source" for stage in stages[1:]):
         raise RunError("a recipe starts with its one source stage", "make `collect` the first stage and only the first")
+    _check_reads(stages)
     planned: list[Planned] = []
     above: Any = dict(stages[0].fingerprint())
     for number, stage in enumerate(stages, 1):
@@ -73,6 +74,23 @@ def plan(recipe: Recipe, stages: list[Any], engines: EngineBook, run: RunDirecto
         planned.append(Planned(number, stage, key, StageFolder(run.stages / f"{number:02d}-{stage.name}-{key}")))
         above = key
     return planned
+
+
+def _check_reads(stages: list[Any]) -> None:
+    """See that every stage finds its columns filled.
+
+    Raises:
+        RecipeError: a stage reads what none before it adds, such as candidates before `regenerate`.
+    """
+    filled = set(stages[0].adds)
+    for stage in stages[1:]:
+        missing = sorted(set(stage.reads) - filled)
+        if missing:
+            raise RecipeError(
+                f"stage {stage.name} reads {', '.join(missing)}, which no stage before it fills",
+                "put `regenerate` or a judge before it",
+            )
+        filled |= set(stage.adds)
 
 
 class Runner:

@@ -68,7 +68,7 @@ class JudgeStage:
 
     judge: Judge
     kind: ClassVar[StageKind] = "map"
-    reads: ClassVar[tuple[str, ...]] = ("prompt", "candidates")
+    reads: ClassVar[tuple[str, ...]] = ("prompt",)
     adds: ClassVar[tuple[str, ...]] = ("candidates",)
 
     @property
@@ -96,7 +96,7 @@ class JudgeStage:
         """
         rows = [_with_candidates(row) for row in conform(frame, PromptRow).iter_rows(named=True)]
         answers = [
-            _answer(row, candidate, ctx)
+            _answer(row, candidate, candidate.response, ctx)
             for row, candidates in rows
             for candidate in candidates
             if candidate.response is not None
@@ -127,14 +127,14 @@ def _with_candidates(row: dict[str, Any]) -> tuple[dict[str, Any], list[Candidat
     return row, candidates
 
 
-def _answer(row: dict[str, Any], candidate: Candidate, ctx: Context) -> Answer:
+def _answer(row: dict[str, Any], candidate: Candidate, text: str, ctx: Context) -> Answer:
     return Answer(
         prompt=row["prompt"],
         system=row["system"],
         history=tuple(Message.model_validate(turn) for turn in row["history"]),
         language=ctx.language,
         category=row["category"],
-        text=candidate.response or "",
+        text=text,
         candidate=candidate,
     )
 

@@ -140,7 +140,9 @@ def _tell(manifest: Any, folder: Path) -> None:
     if evaluation:
         typer.echo("")
         echo_evaluation(evaluation)
-    typer.echo(f"\nreport: {folder / 'report.html'}\ndata sets: {folder / 'datasets'}")
+    typer.echo(f"\nreport: {folder / 'report.html'}")
+    if manifest.datasets:
+        typer.echo(f"data sets: {folder / 'datasets'}")
 
 
 def stage(

@@ -49,7 +49,8 @@ class ReplayEngine(Record):
         """One result a request, in order."""
         self._load()
         for request in requests:
-            found = self._by_id.get(request.source_id or "") or self._by_prompt.get(request.messages[-1].content)
+            by_id = None if request.source_id is None else self._by_id.get(request.source_id)
+            found = by_id or self._by_prompt.get(request.messages[-1].content)
             if found is None:
                 error = f"no recorded answer of {self.model} for {request.source_id or request.prompt_id}"
                 yield GenerationResult(request_id=request.request_id, finish_reason="error", error=error)

@@ -41,8 +41,14 @@ def picked(frame: pl.DataFrame, seed: int) -> Iterator[Picked]:
 
 
 def answer(candidate: Candidate) -> list[Message]:
-    """A candidate's response as the assistant's turn."""
-    return [Message(role="assistant", content=candidate.response or "")]
+    """A candidate's response as the assistant's turn.
+
+    Raises:
+        ValueError: the candidate has none; a selection must not name it.
+    """
+    if candidate.response is None:
+        raise ValueError(f"candidate {candidate.candidate_id} was selected without an answer: {candidate.error}")
+    return [Message(role="assistant", content=candidate.response)]
 
 
 def with_id(model: type[Record], **fields: Any) -> Any:

@@ -10,6 +10,7 @@ from fucina.factory.format import Built
 from fucina.factory.stage import Context, StageConfig
 from fucina.pipelines.formats.base import Picked, answer, dropped, picked, with_id
 from fucina.schemas.base import Record
+from fucina.schemas.rows import Candidate
 from fucina.schemas.sets import KtoRow
 
 T = TypeVar("T")
@@ -32,9 +33,9 @@ class Kto(StageConfig):
 
     def build(self, frame: pl.DataFrame, ctx: Context) -> Built:
         """Two rows for every pair, in a sound order."""
-        items = list(picked(frame, ctx.seed))
-        good = [_row(item, good=True) for item in items if item.rejected is not None]
-        bad = [_row(item, good=False) for item in items if item.rejected is not None]
+        pairs = [(item, item.rejected) for item in picked(frame, ctx.seed) if item.rejected is not None]
+        good = [_row(item, item.chosen, label=True) for item, _ in pairs]
+        bad = [_row(item, rejected, label=False) for item, rejected in pairs]
         rows = arrange(good, bad, [row.prompt_id for row in good], [row.prompt_id for row in bad], self.window)
         used = {row.prompt_id for row in rows}
         paired = {row.prompt_id for row in good}
@@ -87,13 +88,12 @@ def _next(queue: "deque[tuple[str, T]]", recent: "deque[str]") -> "tuple[str, T]
     return None
 
 
-def _row(item: Picked, *, good: bool) -> KtoRow:
-    candidate = item.chosen if good or item.rejected is None else item.rejected
+def _row(item: Picked, candidate: Candidate, *, label: bool) -> KtoRow:
     row: KtoRow = with_id(
         KtoRow,
         prompt=item.prompt(),
         completion=answer(candidate),
-        label=good,
+        label=label,
         prompt_id=item.row.prompt_id,
         candidate_id=candidate.candidate_id,
         category=item.row.category,

@@ -15,6 +15,7 @@ from fucina.factory.sources import Record, Reject, files_of, read_dataset, read_
 from fucina.factory.stage import Context, Outcome, StageConfig, StageKind
 from fucina.schemas.rows import PromptRow, Split
 
+_LATER = frozenset({"candidates", "selection"})  # columns that later stages fill
 _SPLITS: dict[str, Split] = {"train": "train", "test": "test", "validation": "test", "valid": "test", "dev": "test"}
 
 
@@ -28,7 +29,7 @@ class Collect(StageConfig):
     name: ClassVar[str] = "collect"
     kind: ClassVar[StageKind] = "source"
     reads: ClassVar[tuple[str, ...]] = ()
-    adds: ClassVar[tuple[str, ...]] = tuple(PromptRow.model_fields)
+    adds: ClassVar[tuple[str, ...]] = tuple(name for name in PromptRow.model_fields if name not in _LATER)
 
     paths: list[str] = Field(
         default_factory=list[str], description="files or folders, relative to the working directory"

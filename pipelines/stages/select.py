@@ -58,7 +58,7 @@ class Select(StageConfig):
         failed = tuple(gate for gate in self.gates if gate not in verdicts or verdicts[gate].label != "pass")
         tie = verdicts[self.tie_break].score if self.tie_break is not None and self.tie_break in verdicts else None
         order = self.strength.index(candidate.origin) if candidate.origin in self.strength else len(self.strength)
-        return _Ranked(candidate, failed, order, float("inf") if tie is None else tie)
+        return _Ranked(candidate, candidate.response.strip(), failed, order, float("inf") if tie is None else tie)
 
     def _selection(self, ranked: Sequence["_Ranked"]) -> Selection | None:
         eligible = [item for item in ranked if not item.failed and item.order < len(self.strength)]
@@ -88,17 +88,13 @@ class Select(StageConfig):
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A candidate, the gates it fails, its place in the order of strength and its tie-break score."""
+    """A candidate, its answer without the space around it, the gates it fails, its place in strength, its tie-break."""
 
     candidate: Candidate
+    text: str
     failed: tuple[str, ...]
     order: int
     tie: float
-
-    @property
-    def text(self) -> str:
-        """The response, without the white space around it."""
-        return (self.candidate.response or "").strip()
 
 
 def _no_choice(ranked: Sequence[_Ranked]) -> str:

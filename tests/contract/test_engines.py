@@ -201,8 +201,10 @@ def test_requests_are_pulled_as_they_are_needed(engine: Engine) -> None:
 
 def test_it_can_be_closed_twice(case: Case) -> None:
     made = case.build()
+    card = made.card()
     made.close()
     made.close()
+    assert made.card() == card
 
 
 def test_likelihoods_are_finite_and_belong_to_their_request(scorer: LogprobScorer) -> None:

@@ -60,7 +60,7 @@ def test_the_commands_of_the_documents_parse(page: str, line: str) -> None:
     group = get_command(app)
     _, name, *arguments = shlex.split(line)
     command = group.commands[name]  # type: ignore[attr-defined]
-    command.make_context(name, arguments, resilient_parsing=False)
+    assert command.make_context(name, arguments, resilient_parsing=False).params
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -114,6 +114,12 @@ def test_a_judge_is_a_stage_and_the_next_one_reads_its_verdicts(tmp_path: Path) 
     assert (summary.kept, summary.dropped) == (1, {"no candidate passes the gates": 1})
 
 
+def test_a_judge_without_answers_says_so(tmp_path: Path) -> None:
+    source = lines(tmp_path / "in.jsonl", [{"instruction": "Scegli", "response1": "a", "response2": "b"}])
+    with pytest.raises(InputError, match="no record has an answer for stage rules to judge"):
+        stage("rules", source, tmp_path / "out.jsonl")
+
+
 def test_collect_alone(tmp_path: Path) -> None:
     source = lines(tmp_path / "in.jsonl", [{"question": "Quanto fa 2+2?", "answer": "4", "level": 1}])
     stage("collect", source, tmp_path / "out.jsonl")

@@ -158,6 +158,14 @@ def test_a_recipe_starts_with_its_source(recipe: Path, tmp_path: Path) -> None:
         prepare(loaded, recipe.name, tmp_path / "out")
 
 
+def test_a_stage_must_find_its_columns_filled(recipe: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(
+        recipe, ("stages=[{collect: {paths: " + str(tmp_path / "prompts.jsonl") + "}}, {select: {strength: [x]}}]",)
+    )
+    with pytest.raises(RecipeError, match="stage select reads candidates, which no stage before it fills"):
+        prepare(loaded, recipe.name, tmp_path / "out")
+
+
 class Loses(StageConfig):
     """A broken stage: forgets its last row."""
 
@@ -172,6 +180,7 @@ class Doubles(StageConfig):
 
     name: ClassVar[str] = "doubles"
     kind: ClassVar[StageKind] = "source"
+    adds: ClassVar[tuple[str, ...]] = ("prompt_id", "prompt")
 
     def fingerprint(self) -> dict[str, str]:
         return {}

@@ -92,6 +92,7 @@ def test_closing_what_never_started_is_nothing(tmp_path: Path) -> None:
     made = VllmEngine(model=str(tmp_path))
     made.close()
     made.close()
+    assert made.card().model == str(tmp_path)
 
 
 def test_without_vllm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
